@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from buildkite_connector.buildkite.portal_document import portal_document
+from buildkite_connector.c1z import read_snapshot
 from buildkite_connector.kubernetes.schema.crd import definition
 from harness.cluster import KubectlError
 from harness.control_plane import ControlPlane, find_assets
@@ -77,9 +80,10 @@ async def tell(control_plane: ControlPlane | None) -> None:
         async with rig.operator() as operator:
             say(f"  $ buildkite-connector operator --namespace {NAMESPACE}")
             say(f"  ready after {time.monotonic() - began:.1f} s")
-            await first_sync(api, rig)
+            manifests = await first_sync(api, rig)
             await second_sync(api, rig)
-            await access(api, rig)
+            await portal(rig, *manifests)
+            await access(rig, *manifests)
             step("What the operator logged")
             for record in operator.records():
                 fields = {key: record[key] for key in ("trigger", "accounts", "requests", "seconds") if key in record}
@@ -94,7 +98,8 @@ async def tell(control_plane: ControlPlane | None) -> None:
     say("\nThe servers are stopped and their files removed. To do it for real, see the README: Install.")
 
 
-async def first_sync(api: SimulatedApi | RealApi, rig: Rig) -> None:
+async def first_sync(api: SimulatedApi | RealApi, rig: Rig) -> tuple[Manifest, Manifest]:
+    """Returns the Secret and the connector."""
     step("kubectl apply -f examples/secret.yaml -f examples/connector.yaml")
     secret = example("secret.yaml")
     secret["stringData"] = rig.secret()["stringData"]
@@ -111,6 +116,7 @@ async def first_sync(api: SimulatedApi | RealApi, rig: Rig) -> None:
     await show(api)
     show_conditions(await api.get(NAMESPACE, NAME))
     show_received(rig)
+    return secret, connector
 
 
 async def second_sync(api: SimulatedApi | RealApi, rig: Rig) -> None:
@@ -133,14 +139,45 @@ async def second_sync(api: SimulatedApi | RealApi, rig: Rig) -> None:
     show_received(rig)
 
 
-async def access(api: SimulatedApi | RealApi, rig: Rig) -> None:
+async def portal(rig: Rig, secret: Manifest, connector: Manifest) -> None:
+    """What Buildkite shows in a portal alone."""
+    step("A portal shows when people were last active, and their API tokens")
+    opened = rig.buildkite.portals.create("c1-connector", portal_document())
+    assert opened.token is not None
+    secret["stringData"]["BUILDKITE_PORTAL_TOKEN"] = opened.token
+    asked = {"portal": {"slug": opened.slug}, "sync": {"resourceTypes": ["user", "team", "api_token"]}}
+    connector["spec"] |= asked
+    say("  $ buildkite-connector portal  (prints the document that an administrator stores in a portal)")
+    say("  BUILDKITE_PORTAL_TOKEN, the portal's token, is put into the Secret, and this into the connector:\n")
+    say(indented(yaml.safe_dump({"spec": asked})))
+    await rig.apply(secret, connector)
+    found = await rig.until(lambda found: found["status"]["lastSync"].get("apiTokens"))
+    say(f"  status.lastSync.apiTokens: {found['status']['lastSync']['apiTokens']}; the portal ran:")
+    for call in rig.buildkite.portals.calls:
+        say(f"    {call.operation} {call.variables}")
+    await rig.c1.finished(rig.c1.add_task())
+    directory = read_snapshot(rig.c1.ingested[-1].path).directory
+    names = {account.id: account.name for account in directory.accounts}
+    say("\n  C1 received, among others:")
+    for account in directory.accounts[:7]:
+        details = account.details
+        assert details is not None
+        kind = "machine user" if details.machine else "person"
+        factors = "with" if details.two_factor else "without"
+        seen = "never active" if details.last_seen_at is None else f"last active {day(details.last_seen_at)}"
+        say(f"    {account.name}: {kind}, {factors} two-factor authentication, {seen}")
+    for token in directory.api_tokens[:4]:
+        owner = names.get(token.owner, "nobody known") if token.owner else "nobody known"
+        say(f"    API token of {owner}: used {day(token.last_used_at)}, expires {day(token.expires_at)}")
+
+
+async def access(rig: Rig, secret: Manifest, connector: Manifest) -> None:
     """One request, granted and taken back."""
     step("An approved request becomes a membership, and its end takes it away")
     writer = Token(f"bkua_{'d3a0' * 10}", WRITING_SCOPES)
     rig.buildkite.grant(writer)
     rig.buildkite.journal.expected = True
-    secret, connector = example("secret.yaml"), example("connector.yaml")
-    secret["stringData"] = {**rig.secret()["stringData"], "BATON_WRITE_API_TOKEN": writer.value}
+    secret["stringData"]["BATON_WRITE_API_TOKEN"] = writer.value
     connector["spec"]["provisioning"] = {"enabled": True}
     say("  BATON_WRITE_API_TOKEN, a token with write_teams, is put into the Secret, and this into the connector:\n")
     say(indented(yaml.safe_dump({"spec": {"provisioning": {"enabled": True}}})))
@@ -218,6 +255,10 @@ def show_received(rig: Rig) -> None:
         say(f"    team         {team['name']}{': ' if team['description'] else ''}{team['description']}")
     for membership in summary["memberships"]:
         say(f"    grant        {membership['account']} is {membership['role']} of {membership['team']}")
+
+
+def day(time: datetime | None) -> str:
+    return "never" if time is None else f"{time:%Y-%m-%d}"
 
 
 def example(name: str) -> Manifest:

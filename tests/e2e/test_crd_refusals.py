@@ -119,6 +119,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"credentialsSecretRef": {"name": "s", "keys": {"writeApiToken": "a b"}}},
         "spec.credentialsSecretRef.keys.writeApiToken must be a key of a Secret",
     ),
+    *(
+        ({"portal": {"slug": slug}}, "spec.portal.slug must be the slug from the portal's")
+        for slug in ("", "C1", "../x")
+    ),
+    ({"portal": {"slug": "x" * 256}}, "spec.portal.slug: Too long"),
+    ({"portal": {}}, "spec.portal.slug: Required value"),
+    ({"portal": {"slug": "c1", "token": "x"}}, 'unknown field "spec.portal.token"'),
+    (
+        {"sync": {"resourceTypes": ["user", "api_token"]}},
+        "spec.sync.resourceTypes: Invalid value: spec.sync.resourceTypes contains api_token, which requires",
+    ),
+    (
+        {"credentialsSecretRef": {"name": "s", "keys": {"portalToken": "BATON_API_TOKEN"}}},
+        "spec.credentialsSecretRef.keys.portalToken is the default key of another field",
+    ),
     *(({"c1": c1}, sentence) for c1, sentence in c1_spec.REFUSED.values()),
     ({"c1": {**c1_spec.PAIR, "auth": {"secretRef": {}}}}, "spec.c1.auth.secretRef.name: Required value"),
     ({"c1": {}}, "spec.c1.auth is required"),
@@ -174,11 +189,14 @@ def test_a_name_that_leaves_no_room_for_the_host_id_is_refused_until_one_is_give
                     "tokenExchangeClientID": "f",
                     "tokenExchangePrivateKey": "g",
                     "tokenExchangeSubject": "h",
+                    "portalToken": "i",
                 },
             }
         },
         {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "BATON_API_TOKEN", "organization": "slug"}}},
         {"provisioning": {"enabled": True, "roles": ["maintainer"], "protectedTeams": ["on-call", "release_2"]}},
+        {"portal": {"slug": "c1_connector-2"}, "sync": {"resourceTypes": ["user", "api_token"]}},
+        {"portal": {"slug": "p" * 255}},
         *({"c1": c1} for c1 in c1_spec.ACCEPTED),
     ],
     ids=json.dumps,
@@ -204,6 +222,7 @@ def test_defaults_are_filled_in_and_what_depends_on_another_field_is_not(
                 "tokenExchangeClientID": "BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID",
                 "tokenExchangePrivateKey": "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY",
                 "tokenExchangeSubject": "BUILDKITE_TOKEN_EXCHANGE_SUBJECT",
+                "portalToken": "BUILDKITE_PORTAL_TOKEN",
             },
         },
         "suspend": False,
@@ -277,3 +296,6 @@ def test_every_field_is_explained(control_plane: Cluster) -> None:
     said = control_plane.kubectl("explain", "bkc.spec.credentialsSecretRef").stdout
     assert "name\t<string> -required-" in said
     assert "The name of a Secret in the same namespace as the resource." in said
+    assert "Without it, accounts have no last login in C1." in " ".join(
+        control_plane.kubectl("explain", "bkc.spec.portal").stdout.split()
+    )

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from buildkite_connector.buildkite.portal_document import portal_document
 from buildkite_connector.model.directory import ResourceKind
 from harness.prometheus import needs_prometheus, prometheus
 from harness.rig import PATIENCE, OperatorProcess, Rig
@@ -37,6 +38,16 @@ async def served_port(operator: OperatorProcess) -> int:
     await operator.until_logged("serving health and metrics")
     [port] = [each["port"] for each in operator.records() if each["message"] == "serving health and metrics"]
     return int(port)
+
+
+async def become_ready_with_everything(tenant: Tenant) -> None:
+    """With every resource type, and with the portal that one of them needs."""
+    portal = tenant.rig.buildkite.portals.create("metrics", portal_document())
+    assert portal.token is not None
+    tenant.rig.confided.add(portal.token)
+    spec = {"portal": {"slug": "metrics"}, "sync": {"resourceTypes": list(ResourceKind)}}
+    await tenant.apply(tenant.secret(BUILDKITE_PORTAL_TOKEN=portal.token), tenant.connector(**spec))
+    await tenant.until_ready()
 
 
 async def get(operator: OperatorProcess, path: str) -> httpx.Response:
@@ -105,7 +116,7 @@ class TestObserved:
     async def test_every_metric_of_the_docs_is_in_a_scrape_and_the_other_way_round(self, rig: Rig) -> None:
         async with rig.operator() as operator:
             tenant = Tenant(rig, "seen", scopes=ACCESS_SCOPES)
-            await tenant.become_ready(sync={"resourceTypes": list(ResourceKind)})
+            await become_ready_with_everything(tenant)
             await tenant.deliver()
             await tenant.until_condition("Delivered", "True")
             text = await scrape(operator)
@@ -150,7 +161,7 @@ class TestObserved:
             prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server,
         ):
             tenant = Tenant(rig, "scraped", scopes=ACCESS_SCOPES)
-            await tenant.become_ready(sync={"resourceTypes": list(ResourceKind)})
+            await become_ready_with_everything(tenant)
             await tenant.deliver()
             await tenant.until_condition("Delivered", "True")
             [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")

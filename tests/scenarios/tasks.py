@@ -93,7 +93,11 @@ class TestTasks:
         ("title", "code", "says"),
         [
             ("a grant", StatusCode.FAILED_PRECONDITION, "set spec.provisioning.enabled: true"),
-            ("roles", StatusCode.INVALID_ARGUMENT, "(role); it has cluster, organization, pipeline, team and user"),
+            (
+                "roles",
+                StatusCode.INVALID_ARGUMENT,
+                "(role); it has api_token, cluster, organization, pipeline, team and user",
+            ),
             (
                 "pipelines",
                 StatusCode.FAILED_PRECONDITION,

@@ -13,6 +13,7 @@ from scenarios.c1_side import TestC1Side, TestForcedSyncs
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
+from scenarios.portal import TestPortal
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
@@ -26,6 +27,7 @@ __all__ = (
     "TestDeletion",
     "TestDelivery",
     "TestForcedSyncs",
+    "TestPortal",
     "TestQuiet",
     "TestRecovery",
     "TestRestart",

@@ -10,6 +10,7 @@ from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.observed import TestObserved
+from scenarios.portal import TestPortal
 from scenarios.queries import TestQueries, leading
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
@@ -28,6 +29,7 @@ __all__ = (
     "TestForcedSyncs",
     "TestObserved",
     "TestOutage",
+    "TestPortal",
     "TestQueries",
     "TestQuiet",
     "TestRecovery",

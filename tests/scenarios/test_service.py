@@ -20,6 +20,7 @@ from harness.rig import API_TOKEN, COMMAND
 from harness.service_rig import HOST_ID, ServiceRig, free_port, service_rig
 from harness.trust import plain_client
 from scenarios.access import ALL_TYPES, SECRETS, access_organization
+from scenarios.portal import SLUG, WITH_TOKENS, Seen
 from scenarios.secrecy import find_leaks
 from simulators.buildkite.api import ACCESS_SCOPES, Token
 from simulators.buildkite.faults import stall
@@ -101,7 +102,21 @@ async def test_an_app_for_token_exchange_takes_the_place_of_the_api_token(rig: S
     assert len(rig.buildkite.exchanges.minted) == 1
     rig.confided.add(rig.buildkite.exchanges.minted[0].token)
     code, said = await ended(rig, COMMAND, **app, BATON_ORGANIZATION="")
-    assert (code, "token exchange gives tokens for one organization" in said) == (2, True)
+    assert (code, "token exchange issues tokens for one organization" in said) == (2, True)
+
+
+async def test_a_portal_shows_last_logins_and_api_tokens_beside_the_api_token(rig: ServiceRig, tmp_path: Path) -> None:
+    seen = Seen(rig, "seen")
+    chosen = {"BATON_ORGANIZATION": "seen", "BATON_SYNC_RESOURCE_TYPES": ",".join(WITH_TOKENS)}
+    portal = {"BUILDKITE_PORTAL_SLUG": SLUG, "BUILDKITE_PORTAL_TOKEN": seen.token}
+    code, said = await ended(rig, COMMAND, **chosen)
+    assert (code, "api_token" in said, "BUILDKITE_PORTAL_SLUG" in said) == (2, True, True)
+    async with rig.service(**chosen, **portal) as process:
+        task = rig.c1.add_task()
+        assert (await rig.c1.finished(task, PATIENCE)).success
+        assert await process.stop() == 0
+    [delivered] = rig.c1.ingested
+    seen.check(delivered, tmp_path / "seen")
 
 
 async def test_all_types_are_synced_and_expanded_where_the_flag_names_them(rig: ServiceRig) -> None:
