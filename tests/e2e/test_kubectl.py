@@ -70,6 +70,7 @@ async def test_the_definition_and_the_examples_are_accepted(applied: str) -> Non
         "buildkiteconnectors.connectors.c1.ai",
         "acme-access",
         "acme-full",
+        "acme-portal",
         "acme",
         "buildkite-credentials",
     ]
@@ -100,13 +101,14 @@ async def test_get_fills_every_column(kubectl: Kubectl, rig: Rig, output: tuple[
 
 
 async def test_get_shows_a_suspended_connector_as_such(kubectl: Kubectl, rig: Rig) -> None:
-    for name in ("acme-access", "acme-full"):
+    for name in ("acme-access", "acme-full", "acme-portal"):
         await rig.until_condition("Ready", "False", "Suspended", name=name)
     _, *rows = cells(await asyncio.to_thread(kubectl, "get", "connectors"))
     assert [(row[0], row[2], row[3]) for row in rows] == [
         ("acme", "True", "Ready"),
         ("acme-access", "False", "Suspended"),
         ("acme-full", "False", "Suspended"),
+        ("acme-portal", "False", "Suspended"),
     ]
 
 
