@@ -47,13 +47,21 @@ GROUPS = {
     ),
     "relist": Group(
         ("kubernetes/informer.py", "kubernetes/controller.py"),
-        ("kubernetes/test_controller.py", "kubernetes/test_controller_log.py", "kubernetes/test_informer.py"),
+        (
+            "kubernetes/test_c1_access.py",
+            "kubernetes/test_controller.py",
+            "kubernetes/test_controller_log.py",
+            "kubernetes/test_creation_controlled.py",
+            "kubernetes/test_informer.py",
+            "kubernetes/test_portal_secret.py",
+        ),
     ),
     "rate_limit": Group(
         ("buildkite/pagination.py", "buildkite/rate_limit.py"),
         (
             "buildkite/test_buildkite_pagination.py",
             "buildkite/test_buildkite_slots.py",
+            "buildkite/test_portal_slots.py",
             "buildkite/test_rate_limit.py",
             "buildkite/test_rate_limit_windows.py",
         ),
