@@ -431,3 +431,11 @@ async def test_nothing_stays_scheduled_when_nobody_waits() -> None:
         waiting.cancel()
     assert limiter.wakes_at == inf
     assert queue._alarm is None
+
+
+@pytest.mark.parametrize(("of_user", "granted"), [({}, 1), ({"of_user": True}, 1), ({"of_user": False}, 3)])
+def test_what_is_nobodys_waits_for_no_users_window(of_user: dict[str, bool], granted: int) -> None:
+    limiter, lane = RateLimiter(32, **of_user), Lane(80)
+    for _ in range(3):
+        limiter.join(lane, None)
+    assert granted_lanes(limiter, 0.0) == [lane] * granted
